@@ -788,6 +788,41 @@ async fn a_row_of_several_packets_arrives_in_mariadb() {
     enormous_rows(Kind::Mariadb1011, "128M").await;
 }
 
+/// Rows of five megabytes arrive in a target that takes one in a transaction, and one in a packet.
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_stay_below_what_the_target_takes_in_a_transaction() {
+    let little: &[(&str, &str)] =
+        &[("max-binlog-cache-size", "1048576"), ("binlog-cache-size", "32768"), ("max-allowed-packet", "1M")];
+    for kind in [Kind::Mysql97, Kind::Mariadb1011] {
+        let pair = Pair::start_with((kind, &[]), (kind, little));
+        let tables = [
+            "CREATE DATABASE shop",
+            "CREATE TABLE shop.t (id INT PRIMARY KEY, b LONGBLOB) ENGINE=InnoDB",
+            "CREATE TABLE shop.keyless (id INT, b LONGBLOB) ENGINE=InnoDB",
+        ];
+        define(&pair, true, &tables.map(str::to_owned)).await;
+        let mut rows = Vec::new();
+        for table in ["t", "keyless"] {
+            rows.extend(
+                (0..50).map(|id| format!("INSERT INTO shop.{table} VALUES ({id}, REPEAT(x'275CFE41', 25000))")),
+            );
+            // More than the target takes in a packet, where it is escaped.
+            rows.push(format!("INSERT INTO shop.{table} VALUES (1000, REPEAT(x'27', 700000))"));
+            rows.push(format!("ANALYZE TABLE shop.{table}"));
+        }
+        define(&pair, false, &rows).await;
+        let mysql = pair.migration("little", settings());
+        let plan = plan::read(&mysql).await.expect("a plan");
+        load(&mysql, &plan, &CancellationToken::new()).await.expect("it loads");
+        for table in ["t", "keyless"] {
+            let sums = "CONCAT_WS('/', id, LENGTH(b), CRC32(b))";
+            let there = contents(&pair.source, table, sums).await;
+            assert_eq!(there.len(), 51);
+            assert_eq!(there, contents(&pair.target, table, sums).await, "{kind:?}: {table}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_position_counts_exactly_the_transactions_before_it() {
     let pair = Pair::start(Kind::Mysql97, Kind::Mysql97);

@@ -836,3 +836,47 @@ async fn a_distributed_transaction_of_which_the_follower_knows_nothing_stops_it_
         assert!(text.contains("was prepared before"), "{kind:?}: {text}");
     }
 }
+
+/// Both sides hold the same, told in less than a packet of the target.
+async fn same_sums(moving: &Moving) {
+    let sums = "SELECT id, LENGTH(b), CRC32(b) FROM shop.t";
+    let there = rows(&moving.pair.source, sums).await;
+    assert!(there.len() > 50, "{there:?}");
+    assert_eq!(there, rows(&moving.pair.target, sums).await);
+}
+
+/// A target that takes little at once.
+const LITTLE: &[(&str, &str)] =
+    &[("max-binlog-cache-size", "1048576"), ("binlog-cache-size", "32768"), ("max-allowed-packet", "1M")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_stay_below_what_the_target_takes_and_a_larger_transaction_stops_with_what_to_do() {
+    for kind in [Kind::Mysql97, Kind::Mariadb1011] {
+        let pair = Pair::start_with((kind, &[]), (kind, LITTLE));
+        let moving = Moving::new(pair, &["CREATE TABLE t (id INT PRIMARY KEY, b LONGBLOB) ENGINE=InnoDB"]).await;
+        // Together they are five times what the target takes, and all are there before the first is read.
+        let many: Vec<String> =
+            (0..50).map(|id| format!("INSERT INTO shop.t VALUES ({id}, REPEAT(x'275CFE41', 25000))")).collect();
+        all(&moving.pair.source, &many).await;
+        let mut running = moving.follow();
+        moving.arrive(&mut running).await;
+        // One row that fills a packet of the target all but a little.
+        moving.write(&["INSERT INTO t VALUES (1000, REPEAT('x', 1000000))", "DELETE FROM t WHERE id = 1000"]).await;
+        // One that is longer than a packet as it is written.
+        moving.write(&["INSERT INTO t VALUES (1001, REPEAT(x'5C2700FE', 200000)), (1002, 'short')"]).await;
+        moving.arrive(&mut running).await;
+        same_sums(&moving).await;
+
+        moving.write(&["INSERT INTO t SELECT id + 2000, b FROM t WHERE id < 30"]).await;
+        let failure = running.failure().await;
+        assert_eq!(failure.kind(), Failure::Fatal, "{}", failure.full_text());
+        let remedy = failure.remedy_text().unwrap_or_default();
+        assert!(failure.full_text().contains("shop.t"), "{}", failure.full_text());
+        assert!(remedy.contains("raise max_binlog_cache_size"), "{kind:?}: {}", failure.full_text());
+        moving.pair.target.run("", "SET GLOBAL max_binlog_cache_size = 67108864").await;
+        let mut running = moving.follow();
+        moving.arrive(&mut running).await;
+        same_sums(&moving).await;
+        running.end().await;
+    }
+}

@@ -108,7 +108,7 @@ async fn settings_of_each_target_are_mended_by_the_statement_that_is_told() {
                 "",
                 "SET GLOBAL event_scheduler = OFF; SET GLOBAL log_bin_trust_function_creators = OFF;
                  SET GLOBAL binlog_format = 'MIXED'; SET GLOBAL binlog_row_image = 'MINIMAL';
-                 SET GLOBAL local_infile = OFF; SET GLOBAL max_allowed_packet = 1048576; SET GLOBAL sql_mode = 'PAD_CHAR_TO_FULL_LENGTH';
+                 SET GLOBAL local_infile = OFF; SET GLOBAL max_allowed_packet = 1048576; SET GLOBAL max_binlog_cache_size = 1048576; SET GLOBAL sql_mode = 'PAD_CHAR_TO_FULL_LENGTH';
                  CREATE DATABASE shop; CREATE TABLE shop.theirs (a INT); SET GLOBAL read_only = ON",
             )
             .await;
@@ -126,6 +126,7 @@ async fn settings_of_each_target_are_mended_by_the_statement_that_is_told() {
                 "target_read_only",
                 "target_way_back",
                 "time_zone",
+                "transaction_size",
             ],
         )
         .await;

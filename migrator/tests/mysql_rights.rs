@@ -401,3 +401,86 @@ async fn no_printed_right_is_too_much_on_a_source_of_mariadb() {
 async fn no_printed_right_is_too_much_on_a_target_of_mariadb() {
     walks(Kind::Mariadb1011, Kind::Mariadb1011, Side::Target).await;
 }
+
+/// Tables without a key, one that counts and one in partitions among them.
+const WITHOUT_KEYS: &str = "CREATE TABLE counted (n INT NOT NULL AUTO_INCREMENT, v INT, KEY (n)); INSERT INTO counted (v) VALUES (7);
+    CREATE TABLE parted (x INT, y INT) PARTITION BY HASH (x + y) PARTITIONS 3; INSERT INTO parted VALUES (1, 2), (3, 4)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_without_a_key_are_named_where_the_target_demands_one_and_each_remedy_ends_that() {
+    let world = World::new(Kind::Mysql97, Kind::Mysql97).await;
+    let (source, target) = (&world.0.source, &world.0.target);
+    source.run("shop", WITHOUT_KEYS).await;
+    // With what a way back takes it may switch them off.
+    world.grant(false).await;
+    let mysql = World::migration(source.least("shop"), target.least("shop"));
+    let demands = async || {
+        let mut checks = found(&mysql).await;
+        checks.retain(|check| check.level == Level::Error);
+        checks
+    };
+    assert_eq!(demands().await, []);
+    let grant = format!("GRANT SESSION_VARIABLES_ADMIN ON *.* TO '{LEAST}'@'%'");
+    let mut keys = Vec::new();
+    for setting in ["sql_generate_invisible_primary_key", "sql_require_primary_key"] {
+        target.run("", &format!("SET GLOBAL {setting} = ON")).await;
+        let checks = demands().await;
+        assert!(checks.iter().all(|check| check.name == "primary_keys"), "{checks:#?}");
+        for table in ["keyless", "counted", "parted"] {
+            let of_it = checks.iter().find(|check| check.evidence.contains(&format!("shop.{table} ")));
+            let of_it = of_it.unwrap_or_else(|| panic!("{table}: {checks:#?}"));
+            assert!(of_it.evidence.contains(setting), "{of_it:?}");
+            let (_, key) = of_it.remedy.split_once("; or give it a key on the source: ").expect("two ways");
+            keys.push(key.to_owned());
+            assert_eq!(of_it.fix, grant);
+        }
+        assert_eq!(checks.len(), 3, "{checks:#?}");
+        target.run("", &grant).await;
+        assert_eq!(demands().await, []);
+        target.run("", &grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM ")).await;
+    }
+    // Both settings ask for the same keys.
+    for key in &keys[..3] {
+        source.run("", key).await;
+    }
+    assert_eq!(keys[..3], keys[3..]);
+    assert_eq!(demands().await, []);
+    whole(&mysql, async || source.run("shop", CHANGE).await).await;
+    world.arrived().await;
+    assert_eq!(target.rows::<(i32, i32)>("shop", "SELECT * FROM parted ORDER BY x").await, [(1, 2), (3, 4)]);
+}
+
+/// Whether the source shows such a column or not, it is one like others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_the_source_has_made_up_moves_with_its_values_and_stays_hidden() {
+    let world = World::new(Kind::Mysql97, Kind::Mysql97).await;
+    let (source, target) = (&world.0.source, &world.0.target);
+    source
+        .run(
+            "shop",
+            "SET SESSION sql_generate_invisible_primary_key = ON; CREATE TABLE made (v INT); INSERT INTO made VALUES (4), (5), (6);
+             DELETE FROM made WHERE v = 5",
+        )
+        .await;
+    for server in [source, target] {
+        server.run("", "SET GLOBAL show_gipk_in_create_table_and_information_schema = OFF").await;
+    }
+    world.grant(true).await;
+    let mysql = World::migration(source.least("shop"), target.least("shop"));
+    let checks = found(&mysql).await;
+    assert!(!checks.iter().any(|check| check.evidence.contains("shop.made")), "{checks:#?}");
+    let change = format!(
+        "{CHANGE}; INSERT INTO made VALUES (7), (7); UPDATE made SET v = 8 WHERE v = 6; DELETE FROM made WHERE v = 7 LIMIT 1"
+    );
+    whole(&mysql, async || source.run("shop", &change).await).await;
+    world.arrived().await;
+    let rows = "SELECT my_row_id, v FROM made ORDER BY my_row_id";
+    assert_eq!(target.rows::<(u64, i32)>("shop", rows).await, [(1, 4), (3, 8), (5, 7)]);
+    // The server takes it for its own: it hides it, and goes on with its numbers.
+    let shown: Vec<String> =
+        target.rows("shop", "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_NAME = 'made'").await;
+    assert_eq!(shown, ["v"]);
+    target.run("shop", "INSERT INTO made VALUES (9)").await;
+    let numbers: Vec<u64> = target.rows("shop", "SELECT my_row_id FROM made WHERE v = 9").await;
+    assert!(numbers[0] > 5, "{numbers:?}");
+}

@@ -68,19 +68,32 @@ pub(crate) struct Gathered<I> {
     pub(crate) beats: Vec<String>,
     pub(crate) markers: Vec<String>,
     bytes: usize,
+    bytes_max: usize,
+    /// A part of a transaction was taken whose end was not.
+    parted: bool,
     /// Changes of each table.
     counts: Vec<u64>,
 }
 
 impl<I> Gathered<I> {
-    pub(crate) fn new(tables: usize) -> Self {
-        let counts = vec![0; tables];
-        Self { items: Vec::new(), transactions: 0, beats: Vec::new(), markers: Vec::new(), bytes: 0, counts }
+    /// Gathers as many bytes as the target takes at once, and never more than is good for it.
+    pub(crate) fn new(tables: usize, bytes_max: usize) -> Self {
+        let (counts, bytes_max) = (vec![0; tables], bytes_max.min(BYTES_MAX));
+        Self {
+            items: Vec::new(),
+            transactions: 0,
+            beats: Vec::new(),
+            markers: Vec::new(),
+            bytes: 0,
+            bytes_max,
+            parted: false,
+            counts,
+        }
     }
 
     /// Whether there is room for more. A marker at the end of a transaction does not wait for others.
     pub(crate) fn takes_in(&self, items_max: usize, is_between_transactions: bool) -> bool {
-        let full = self.bytes >= BYTES_MAX || self.items.len() >= items_max;
+        let full = self.bytes >= self.bytes_max || self.items.len() >= items_max;
         let urgent = is_between_transactions && !self.markers.is_empty();
         !full && !urgent
     }
@@ -93,9 +106,16 @@ impl<I> Gathered<I> {
         }
     }
 
+    /// Whether the target's open transaction waits for the end of a transaction: no other one may join it, or it would grow
+    /// without a limit.
+    pub(crate) fn is_parted(&self) -> bool {
+        self.parted
+    }
+
     /// The changes; there is room again.
     pub(crate) fn take_items(&mut self) -> Vec<I> {
         self.bytes = 0;
+        self.parted = true;
         std::mem::take(&mut self.items)
     }
 
@@ -106,6 +126,7 @@ impl<I> Gathered<I> {
         is_blank: bool,
         titles: impl Iterator<Item = &'t String>,
     ) -> Summary<P> {
+        self.parted = false;
         let counted = self.counts.iter_mut().zip(titles).filter(|(count, _)| **count > 0);
         let changes = counted.map(|(count, title)| (title.clone(), std::mem::take(count))).collect();
         let [markers, beats] = [&mut self.markers, &mut self.beats].map(std::mem::take);

@@ -303,6 +303,15 @@ fn remedy(code: u16) -> Option<&'static str> {
             "end sessions on that server or raise its limits (max_connections, max_user_connections); \
              Headgate tries again by itself"
         }
+        1153 => "raise max_allowed_packet on that server, and start the migration again",
+        1197 => {
+            "a transaction is larger than that server's binary log takes: raise max_binlog_cache_size there, and start the \
+             migration again"
+        }
+        1180 | 3100 => {
+            "where a transaction is larger than the servers that replicate from one another take, raise the limit \
+             (group_replication_transaction_size_limit, wsrep_max_ws_size, wsrep_max_ws_rows), and start the migration again"
+        }
         _ => return None,
     })
 }

@@ -33,6 +33,7 @@ use crate::mysql::follow::ddl::harmless;
 use crate::mysql::follow::tables::Tables;
 use crate::mysql::heartbeat;
 use crate::mysql::heartbeat::Heartbeat;
+use crate::mysql::limits::TransactionLimit;
 use crate::mysql::schema::triggers;
 use crate::residue::Marking;
 
@@ -95,6 +96,7 @@ async fn open(mysql: &Mysql, plan: Option<&Plan>, strict: bool) -> Result<(Sourc
         None => Tables::default(),
     };
     let tables = Arc::new(tables);
+    let limit = in_time("tell how much the target takes at once", TransactionLimit::of(&mut target)).await?;
     let applier = Applier::open(mysql, target, Arc::clone(&tables), strict);
     let applier = in_time("open the session that applies", applier).await?;
     let applied = applier.stored().clone();
@@ -105,7 +107,7 @@ async fn open(mysql: &Mysql, plan: Option<&Plan>, strict: bool) -> Result<(Sourc
     let from = from.unwrap_or(&applied).clone();
     let stream = Stream::open(mysql, &mut source, &from);
     let (stream, end) = in_time("open the change stream", stream).await?;
-    let batch = TransactionBuffer::new(mysql, tables, applied, &from, end);
+    let batch = TransactionBuffer::new(mysql, tables, applied, &from, end, limit);
     let heartbeat = Heartbeat::new(mysql, source);
     Ok((Source { mysql: mysql.clone(), judging: None, stream, batch, heartbeat }, applier))
 }

@@ -21,6 +21,7 @@ use crate::model::progress::{Progress, Stage};
 use crate::mysql::client::failed;
 use crate::mysql::heartbeat;
 use crate::mysql::heartbeat::Signal;
+use crate::mysql::limits::TransactionLimit;
 use crate::mysql::load::chunks::Cutter;
 use crate::mysql::load::range::ClusterPair;
 use crate::mysql::records::{self, ChunkRecord};
@@ -203,7 +204,8 @@ impl TableLoader for Loader {
             return Ok(chunks.give(Chunk::Whole).await);
         }
         let recorded = records::chunks(&self.0, target, table).await?;
-        let mut cutter = Cutter::new(table, &recorded, self.0.settings());
+        let limit = TransactionLimit::of(target).await?;
+        let mut cutter = Cutter::new(table, &recorded, self.0.settings()).within(limit, self.0.settings());
         let mut ready: Vec<ChunkRecord> = recorded.into_iter().filter(|chunk| !chunk.loaded).collect();
         let mut more = true;
         while more {

@@ -9,6 +9,7 @@ pub mod fence;
 pub mod follow;
 pub(crate) mod guard;
 pub mod heartbeat;
+pub(crate) mod limits;
 mod link;
 pub mod load;
 mod login;

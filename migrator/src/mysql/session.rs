@@ -116,7 +116,7 @@ pub const VARIABLES: &[Variable] = &[
     built_in("idle_transaction_timeout", "0"),
     built_in("idle_readonly_transaction_timeout", "0"),
     built_in("idle_write_transaction_timeout", "0"),
-    built_in("sql_generate_invisible_primary_key", "OFF"),
+    Variable { clients: true, ..if_permitted("sql_generate_invisible_primary_key", "OFF") },
     built_in("sql_if_exists", "OFF"),
     Variable { clients: true, ..if_permitted("sql_require_primary_key", "OFF") },
     built_in("system_versioning_asof", "DEFAULT"),

@@ -69,6 +69,8 @@ async fn connect_or_create(postgres: &Postgres, source: &Client) -> Result<Clien
 
 async fn restore_pre_data(postgres: &Postgres, plan: &Plan, source: &Client, target: &Client) -> Result<()> {
     archive::end_orphans(postgres, target).await?;
+    // A run that was killed may have left them.
+    roles::dismiss(postgres, source, target).await?;
     match records::part(postgres, target, PRE_DATA).await? {
         Part::Done => return Ok(()),
         Part::Begun if !plan.tables.is_empty() && missing(plan, target).await?.is_empty() => {
@@ -82,8 +84,10 @@ async fn restore_pre_data(postgres: &Postgres, plan: &Plan, source: &Client, tar
     records::set_part(postgres, target, PRE_DATA, Part::Begun).await?;
     // Only who may create in a schema can own something there, and only superusers are not asked for that.
     let (schemas, rest): (Vec<_>, Vec<_>) = entries.into_iter().partition(Entry::is_of_schema);
+    roles::stand_in(source, target).await?;
     archive.restore(postgres, &schemas).await?;
     archive.restore(postgres, &rest).await?;
+    roles::dismiss(postgres, source, target).await?;
     if let Some(lacking) = missing(plan, target).await?.first() {
         return Err(Error::fatal(format!("the schema was restored to the target, but {lacking} is not there"))
             .remedy(start_anew(postgres.name())));

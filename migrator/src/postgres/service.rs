@@ -197,6 +197,35 @@ impl Staying {
     }
 }
 
+/// The roles of the source's service that the target does not have and that something of the source's database depends on:
+/// who owns it, who has a privilege on it, for whom a policy is.
+pub(super) async fn lacking(source: &Client, target: &Client) -> Result<Vec<String>> {
+    let theirs = roles(source).await?;
+    if theirs.is_empty() {
+        return Ok(theirs);
+    }
+    let absent: Vec<String> = target
+        .query_one(
+            "SELECT coalesce(array_agg(name), '{}') FROM unnest($1::text[]) AS name
+             WHERE name NOT IN (SELECT rolname FROM pg_catalog.pg_roles)",
+            &[&theirs],
+        )
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(unreadable)?;
+    source
+        .query_one(
+            "SELECT coalesce(array_agg(r.rolname::text ORDER BY 1), '{}') FROM pg_catalog.pg_roles r
+             WHERE r.rolname = ANY ($1::text[]) AND EXISTS (SELECT FROM pg_catalog.pg_shdepend s
+                 WHERE s.refclassid = 'pg_catalog.pg_authid'::regclass AND s.refobjid = r.oid
+                   AND s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))",
+            &[&absent],
+        )
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(unreadable)
+}
+
 fn unreadable(error: tokio_postgres::Error) -> crate::Error {
     failed("cannot read the roles of a server", error)
 }

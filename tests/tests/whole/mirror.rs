@@ -89,6 +89,10 @@ const FILES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "PostgreSQL takes transactions of any size; MySQL's log, its groups and Galera have limits",
+        &["migrator/src/mysql/limits.rs"],
+    ),
+    (
         "PostgreSQL's stream has texts and no DDL; MySQL's log has packed values, documents and statements",
         &[
             "migrator/src/postgres/follow/jobs.rs",
@@ -218,12 +222,16 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "what Cloud SQL and Azure give and take on MySQL is what RDS does, in other words; Neon has PostgreSQL alone",
+        "what Cloud SQL and Azure give on MySQL is not enough to go there; Neon has PostgreSQL alone",
         &[
             "services::azure_moves_there_and_back",
             "services::cloud_sql_moves_there_and_back",
             "services::neon_moves_there_and_back",
         ],
+    ),
+    (
+        "on MySQL a privilege is part of its account, and an account of a service stays with all of its own; nothing is owned",
+        &["services::what_a_service_s_own_roles_have_is_named_and_does_not_break_the_schema_elsewhere"],
     ),
     (
         "`headgate grants` prints for MySQL what every server grants; a service's administrator is enough",

@@ -278,12 +278,13 @@ impl Applier {
         let (Some(table), Some(wire)) = (self.tables.all.get(index), wire) else {
             return Err(Error::fatal("a change came before its table was described"));
         };
-        Ok(Writer { table, index, wire, bytes_max: self.bytes_max, strict: self.strict })
+        Ok(Writer { table, index, wire, bytes_max: self.bytes_max, packet_max: self.packet_max, strict: self.strict })
     }
 
     fn empty(&self, table: usize) -> Job {
         let relation = self.tables.all.get(table).map_or("", |table| &table.relation);
-        Job { sql: format!("DELETE FROM {relation}").into_bytes(), rows: None, table, lenient: false }
+        let sql = format!("DELETE FROM {relation}").into_bytes();
+        Job { sql, before: Vec::new(), rows: None, table, lenient: false }
     }
 
     /// Row by row in the source's own order: it finds the row that is not as it should be.
@@ -350,6 +351,10 @@ impl Applier {
             self.refuse_long(&job)?;
             if job.lenient {
                 self.control(LENIENT).await.map_err(ApplyError::Failed)?;
+            }
+            for set in job.before {
+                let done = self.session.query_drop(set).await;
+                done.map_err(|error| self.setback(job.table, error))?;
             }
             let outcome = match self.session.query_iter(job.sql).await {
                 Ok(result) => {

@@ -19,6 +19,7 @@ use super::tables::{Announced, START_ANEW, Tables};
 use crate::error::{Error, Result};
 use crate::follow::batch::{Gathered, PendingChanges, Summary};
 use crate::model::position::Position as _;
+use crate::mysql::limits::TransactionLimit;
 use crate::mysql::position::compare_files;
 use crate::mysql::stream::{Raw, name_alone};
 use crate::mysql::{BinlogPosition, Mysql};
@@ -74,6 +75,7 @@ pub(crate) struct TransactionBuffer {
     /// Tables whose load is behind us.
     passed: Vec<bool>,
     gathered: Gathered<Item>,
+    changes_max: usize,
     open: Option<Open>,
     /// Something ended that is not told yet.
     ended: bool,
@@ -92,7 +94,11 @@ impl PendingChanges for TransactionBuffer {
     type Batch = ApplyBatch;
 
     fn takes_in(&self) -> bool {
-        self.gathered.takes_in(CHANGES_MAX, self.open.is_none()) && self.held.is_none() && self.doubted.is_none()
+        let ends = self.gathered.is_parted() && self.open.is_none() && !self.is_empty();
+        self.gathered.takes_in(self.changes_max, self.open.is_none())
+            && self.held.is_none()
+            && self.doubted.is_none()
+            && !ends
     }
 
     fn is_between_transactions(&self) -> bool {
@@ -153,18 +159,21 @@ impl TransactionBuffer {
 
     /// What begins before `stored` in the files of that server is skipped, but for distributed transactions that may be
     /// committed later: it is read from `from`. `end` is where the log of the server
-    /// that streams ended before.
+    /// that streams ended before. What is gathered at once stays below the target's `limit`.
     pub(crate) fn new(
         mysql: &Mysql,
         tables: Arc<Tables>,
         stored: BinlogPosition,
         from: &BinlogPosition,
         end: BinlogPosition,
+        limit: TransactionLimit,
     ) -> Self {
+        let (bytes_max, changes_max) = (limit.batch_bytes(u64::MAX), limit.batch_rows(CHANGES_MAX as u64));
         let same = from.server == end.server;
         Self {
             migration: mysql.key().into_bytes(),
-            gathered: Gathered::new(tables.all.len()),
+            gathered: Gathered::new(tables.all.len(), usize::try_from(bytes_max).unwrap_or(usize::MAX)),
+            changes_max: usize::try_from(changes_max).unwrap_or(CHANGES_MAX),
             wires: vec![None; tables.all.len()],
             passed: vec![false; tables.all.len()],
             tables,

@@ -3,6 +3,7 @@
 use protocol::mysql::change::{self, Cell};
 
 use super::coalesce::Change;
+use super::literals::quoted;
 use super::tables::Table;
 use super::values::{Purpose, write};
 use crate::error::{Error, Result};
@@ -15,12 +16,22 @@ const ENUM: u8 = 247;
 /// A statement to run.
 pub(crate) struct Job {
     pub(crate) sql: Vec<u8>,
+    /// What is run before: values that do not fit into the statement, put into variables piece by piece.
+    pub(crate) before: Vec<Vec<u8>>,
     /// How many rows it must meet, where that is known.
     pub(crate) rows: Option<u64>,
     /// Which table it writes.
     pub(crate) table: usize,
     /// It holds a value that a strict session refuses although the source has it.
     pub(crate) lenient: bool,
+}
+
+/// The bytes of a value.
+fn length(cell: &Cell) -> usize {
+    match cell {
+        Cell::Value(value) => value.len(),
+        Cell::Null | Cell::Absent => 0,
+    }
 }
 
 /// Writes rows of one table into statements of at most so many bytes, unless a single row is larger.
@@ -30,6 +41,8 @@ pub(crate) struct Writer<'a> {
     /// How the log describes the table's columns.
     pub(crate) wire: &'a [change::Column],
     pub(crate) bytes_max: usize,
+    /// What the target takes in one packet.
+    pub(crate) packet_max: usize,
     /// Whether deletes must meet their rows.
     pub(crate) strict: bool,
 }
@@ -102,7 +115,13 @@ impl Writer<'_> {
         let verb = if replaces { "REPLACE" } else { "INSERT" };
         let head = format!("{verb} INTO {} ({}) VALUES ", self.table.relation, names.join(","));
         let rows_expected = |count| (!replaces).then_some(count);
-        self.gather(&head, ",", "", rows, rows_expected, jobs, |out, row| {
+        // Where all is escaped, a value doubles.
+        let is_long = |row: &&[Cell]| row.iter().map(length).sum::<usize>() >= self.packet_max / 4;
+        let (long, rows): (Vec<&[Cell]>, Vec<&[Cell]>) = rows.iter().partition(|row| is_long(row));
+        for row in long {
+            jobs.push(self.insert_long(&head, row, rows_expected(1))?);
+        }
+        self.gather(&head, ",", "", &rows, rows_expected, jobs, |out, row| {
             for column in 0..self.table.columns.len() {
                 out.push(if column == 0 { b'(' } else { b',' });
                 self.value(out, row, column, Purpose::Store)?;
@@ -110,6 +129,49 @@ impl Writer<'_> {
             out.push(b')');
             Ok(())
         })
+    }
+
+    /// Inserts a row that may be longer than a packet: what is long in it goes ahead in pieces.
+    fn insert_long(&self, head: &str, row: &[Cell], rows: Option<u64>) -> Result<Job> {
+        let piece = (self.packet_max / 8).max(1);
+        let (mut sql, mut before) = (head.as_bytes().to_vec(), Vec::new());
+        for column in 0..self.table.columns.len() {
+            sql.push(if column == 0 { b'(' } else { b',' });
+            // A function's result that is longer than a packet is NULL.
+            let takes = |value: &&[u8]| value.len() > piece && value.len() < self.packet_max;
+            let Some(value) = self.bytes_alone(row, column).filter(takes) else {
+                self.value(&mut sql, row, column, Purpose::Store)?;
+                continue;
+            };
+            let name = format!("@headgate_{column}");
+            for (number, part) in value.chunks(piece).enumerate() {
+                let mut set = format!("SET {name} = ").into_bytes();
+                if number > 0 {
+                    set.extend_from_slice(format!("CONCAT({name}, ").as_bytes());
+                }
+                quoted(&mut set, part);
+                if number > 0 {
+                    set.push(b')');
+                }
+                before.push(set);
+            }
+            sql.extend_from_slice(name.as_bytes());
+        }
+        sql.push(b')');
+        Ok(Job { sql, before, rows, table: self.index, lenient: false })
+    }
+
+    /// The bytes of a value that lands as it is, whatever the column's character set.
+    fn bytes_alone<'r>(&self, row: &'r [Cell], column: usize) -> Option<&'r [u8]> {
+        let (Cell::Value(value), wire, described) =
+            (row.get(column)?, self.wire.get(column)?, self.table.columns.get(column)?)
+        else {
+            return None;
+        };
+        let traits = &described.traits;
+        let is_text = matches!(wire.kind, 15 | 242 | 249..=255);
+        let plain = !traits.is_json && !traits.is_uuid && traits.converted_from.is_none();
+        (is_text && plain && value.len() >= traits.padded_to).then_some(&value[..])
     }
 
     /// Deletes one of the rows that are exactly this one, of a table without a key.
@@ -146,7 +208,7 @@ impl Writer<'_> {
             sql.extend_from_slice(after);
         }
         sql.extend_from_slice(b" LIMIT 1");
-        Ok(Job { sql, rows: Some(1), table: self.index, lenient: false })
+        Ok(Job { sql, before: Vec::new(), rows: Some(1), table: self.index, lenient: false })
     }
 
     fn value(&self, out: &mut Vec<u8>, row: &[Cell], column: usize, purpose: Purpose) -> Result<()> {
@@ -184,6 +246,7 @@ impl Writer<'_> {
                 sql.extend_from_slice(tail.as_bytes());
                 jobs.push(Job {
                     sql: std::mem::take(sql),
+                    before: Vec::new(),
                     rows: expected(std::mem::take(count)),
                     table: self.index,
                     lenient: false,

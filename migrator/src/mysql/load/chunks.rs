@@ -8,6 +8,7 @@ use mysql_async::{Conn, Row, Value};
 use crate::error::{Error, Result};
 use crate::model::plan::{Plan, Settings, Table};
 use crate::mysql::client::failed;
+use crate::mysql::limits::TransactionLimit;
 use crate::mysql::records::ChunkRecord;
 use crate::mysql::sql::{quote_ident, quote_literal, relation, title};
 
@@ -142,6 +143,17 @@ impl<'a> Cutter<'a> {
             rows: rows_per_chunk(table, settings),
             ranges: None,
         }
+    }
+
+    /// Keeps chunks below what the target takes in a transaction.
+    pub(crate) fn within(mut self, limit: TransactionLimit, settings: &Settings) -> Self {
+        if limit.is_low() {
+            // What is estimated must not lead to a chunk that the target refuses.
+            let each = (self.table.bytes / self.table.rows_estimated.max(1)).max(1);
+            let bytes = limit.batch_bytes(settings.copy_chunk_bytes);
+            self.rows = self.rows.min(limit.batch_rows((bytes / each).max(1)));
+        }
+        self
     }
 
     /// The next chunk; `None` after the last, whose upper end is open.

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::model::plan::Table;
 use crate::model::progress::Progress;
 use crate::mysql::client::Version;
+use crate::mysql::limits::TransactionLimit;
 use crate::mysql::link;
 use crate::mysql::link::{Done, Link};
 use crate::mysql::records;
@@ -44,16 +45,19 @@ pub struct ClusterPair {
     files: bool,
     /// The longest INSERT that the target takes.
     statement_bytes: usize,
+    /// What the target takes in one transaction.
+    limit: TransactionLimit,
 }
 
 impl ClusterPair {
     /// Opens both ends.
     pub async fn open(mysql: &Mysql) -> Result<Self> {
         let purpose = mysql.purpose("copy");
-        let (mut source, mut target, mut asking) = tokio::try_join!(
+        let (mut source, mut target, mut asking, limit) = tokio::try_join!(
             link::open(mysql.source(), &purpose),
             link::open(mysql.target(), &purpose),
             mysql.connect_source("copy position"),
+            async { TransactionLimit::of(&mut mysql.connect_target("copy limits").await?).await },
         )?;
         source.execute(snapshot::ISOLATION, "cannot prepare the source for the copy").await?;
         let what = "cannot prepare the target for the load";
@@ -75,6 +79,7 @@ impl ClusterPair {
             asking,
             target_is_mariadb: version.is_mariadb(),
             files: text(1).as_deref() == Some("1"),
+            limit,
             statement_bytes: text(2).and_then(|text| text.parse().ok()).unwrap_or(1 << 20),
         })
     }
@@ -156,7 +161,7 @@ impl ClusterPair {
         let ways = self.ways(table);
         let read = format!("SELECT {} FROM {}", rows::selected(table, &ways), relation(table));
         let columns = self.source.begin_rows(&read, &reading).await?;
-        let piece_bytes = mysql.settings().copy_chunk_bytes * CHUNKS_PER_PIECE;
+        let piece_bytes = self.limit.batch_bytes(mysql.settings().copy_chunk_bytes * CHUNKS_PER_PIECE);
         let mut total = Counts::default();
         loop {
             self.target.execute("BEGIN", &writing).await?;

@@ -6,7 +6,28 @@ use super::super::catalogue::{TextRow, ask};
 use super::super::sql::quote_literal;
 use super::side::Side;
 use crate::error::Result;
+use crate::mysql::limits::TransactionLimit;
 use crate::preflight::Findings;
+
+/// A transaction of the source is one on the target too.
+fn transactions(source: &Side, target: &Side, findings: &mut Findings) {
+    const NAME: &str = "transaction_size";
+    let lower = TransactionLimit::lower_on_target(|name| source.setting(name), |name| target.setting(name));
+    if lower.is_empty() {
+        findings.ok(NAME, "the target takes transactions as large as the source's");
+    }
+    for (name, here, there) in lower {
+        let there_text = there.map_or("unlimited".to_owned(), |there| there.to_string());
+        let fix = there.map_or(String::new(), |there| target.set(name, &there.to_string()));
+        findings.warning(
+            NAME,
+            format!("{name} is {there_text} on the source and {here} on the target"),
+            "a transaction of the source that is larger stops the follower, and Headgate's own stay below it: let the target take \
+             what the source takes, or see that the application writes less at once",
+            fix,
+        );
+    }
+}
 
 pub(super) fn settings(source: &Side, target: &Side, findings: &mut Findings) {
     let (there, here) = (source.setting("lower_case_table_names"), target.setting("lower_case_table_names"));
@@ -32,6 +53,7 @@ pub(super) fn settings(source: &Side, target: &Side, findings: &mut Findings) {
             target.set("max_allowed_packet", &there.to_string()),
         );
     }
+    transactions(source, target, findings);
     let modes = |side: &Side| -> BTreeSet<String> {
         let modes = side.setting("sql_mode").unwrap_or_default().split(',');
         modes.filter(|mode| !mode.is_empty() && *mode != "NO_AUTO_CREATE_USER").map(str::to_owned).collect()

@@ -7,7 +7,7 @@ use super::super::catalogue::{ask, listed};
 use super::super::sql::{qualified, quote_ident, title_of};
 use super::super::tokens::words as cut;
 use super::side::Side;
-use super::{collations, defaults, inherited, rows};
+use super::{collations, defaults, inherited, rows, tables};
 use crate::error::Result;
 use crate::mysql::schema::archive::{Archive, Kind};
 use crate::mysql::schema::create_table::Definition;
@@ -23,6 +23,8 @@ pub(super) async fn run(mysql: &Mysql, source: &mut Side, target: &mut Side, fin
     findings.ran("client_settings", outcome);
     let outcome = rows::run(mysql, source, target, findings).await;
     findings.ran("refused_rows", outcome);
+    let outcome = tables::primary_keys(mysql, source, target, findings).await;
+    findings.ran(tables::PRIMARY_KEYS, outcome);
     let outcome = collations::run(mysql, source, target, findings).await;
     findings.ran("collations", outcome);
     let outcome = foreign_to_mysql(mysql, source, target, findings).await;

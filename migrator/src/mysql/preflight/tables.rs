@@ -1,15 +1,18 @@
 //! Checks of the source's tables: what the change stream could not carry, or would carry wrongly.
 
-use super::super::catalogue::listed;
+use super::super::catalogue::{ask, listed};
 use super::super::sql::{quote_ident, quote_literal, relation, title};
-use super::super::{Mysql, plan};
+use super::super::{Mysql, plan, service};
 use super::side::Side;
 use crate::error::Result;
 use crate::model::plan::Table;
+use crate::mysql::refusal::ACCOUNT;
 use crate::preflight::{Findings, Level};
 
 /// How many findings of one kind are listed.
 const LISTED_MAX: usize = 100;
+/// The check of what the target demands of tables without a key.
+pub(super) const PRIMARY_KEYS: &str = "primary_keys";
 /// A changed row of a table without a key is searched for among all.
 const KEYLESS_MANY: u64 = 100_000;
 
@@ -105,7 +108,7 @@ async fn keys(mysql: &Mysql, source: &mut Side, findings: &mut Findings) -> Resu
         let (tables, counters) = (plan.tables.len(), plan.counters.len());
         findings.ok("plan", format!("{tables} tables, {} MB, {counters} counters", bytes >> 20));
     }
-    let hidden = if source.version.is_mysql_from(8, 0, 23) || source.version.is_mariadb() { " INVISIBLE" } else { "" };
+    let hidden = hidden(source);
     let mut keyless = Vec::new();
     let without = plan.tables.iter().filter(|table| table.key.is_empty());
     for table in without.take(LISTED_MAX) {
@@ -134,29 +137,115 @@ async fn keys(mysql: &Mysql, source: &mut Side, findings: &mut Findings) -> Resu
     Ok(())
 }
 
-/// The statement that gives a table a key that finds one row. It may have a primary key, of columns that no log carries,
-/// and a column that counts already, of which there is one at most.
+/// Settings of the target by which a table without a key is refused, or gets a column that the source's does not have.
+const KEY_SETTINGS: [(&str, &str); 2] = [
+    ("sql_require_primary_key", "refuses it"),
+    ("sql_generate_invisible_primary_key", "would add the column my_row_id to it"),
+];
+
+/// Whether the target lets Headgate's sessions make tables without a key as they are.
+pub(super) async fn primary_keys(
+    mysql: &Mysql,
+    source: &mut Side,
+    target: &mut Side,
+    findings: &mut Findings,
+) -> Result<()> {
+    const WHAT: &str = "cannot read what the target demands of tables";
+    let names = KEY_SETTINGS.map(|(name, _)| quote_literal(name)).join(", ");
+    let settings = format!("SHOW SESSION VARIABLES WHERE Variable_name IN ({names})");
+    let settings = ask(&mut target.session, &settings, WHAT).await?;
+    // The first one that the session could not switch off.
+    let found = KEY_SETTINGS.iter().find(|(name, _)| settings.iter().any(|row| row.text(0) == *name && row.is_on(1)));
+    let Some((setting, effect)) = found else {
+        findings.ok(PRIMARY_KEYS, "Headgate may make tables without a key on the target");
+        return Ok(());
+    };
+    let account = ask(&mut target.session, ACCOUNT, WHAT).await?;
+    let grant = format!("GRANT SESSION_VARIABLES_ADMIN ON *.* TO {}", account.first().map_or("", |row| row.text(0)));
+    let managed = service::of(&mut target.session).await?.is_managed();
+    let plan = plan::read_in(&mut source.session, &mysql.databases()).await?;
+    let hidden = hidden(source);
+    let without = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES t WHERE TABLE_SCHEMA IN ({databases})
+        AND NOT EXISTS (SELECT 1 FROM information_schema.STATISTICS s WHERE s.TABLE_SCHEMA = t.TABLE_SCHEMA
+            AND s.TABLE_NAME = t.TABLE_NAME AND s.INDEX_NAME = 'PRIMARY')";
+    let without = source.pairs(&without.replace("{databases}", &listed(mysql))).await?;
+    // A unique key of columns that are never NULL is enough where a column would be added, and not where a key is demanded.
+    let lacks = |table: &&Table| {
+        (table.key.is_empty() || *setting == KEY_SETTINGS[0].0)
+            && without.iter().any(|(schema, name)| *schema == table.schema && *name == table.name)
+    };
+    let mut reported = 0;
+    for table in plan.tables.iter().filter(lacks) {
+        let key = key_for(source, table, hidden).await?;
+        reported += 1;
+        if reported > LISTED_MAX {
+            break;
+        }
+        let give = match key.as_str() {
+            "" => "give it a primary key on the source that holds the columns by which it is partitioned".to_owned(),
+            statement => format!("give it a key on the source: {statement}"),
+        };
+        let evidence = format!(
+            "{} has no primary key, and the target {effect}: {setting} is ON, and Headgate's account may not switch it off in its own sessions",
+            title(table)
+        );
+        let (remedy, fix) = if managed {
+            (give, key)
+        } else {
+            (format!("let Headgate's account make tables without one: {grant}; or {give}"), grant.clone())
+        };
+        findings.error(PRIMARY_KEYS, evidence, &remedy, fix);
+    }
+    if reported == 0 {
+        findings.ok(PRIMARY_KEYS, format!("{setting} is ON on the target, and every table has a key"));
+    }
+    Ok(())
+}
+
+/// How a new column is kept from statements that name no columns.
+fn hidden(source: &Side) -> &'static str {
+    if source.version.is_mysql_from(8, 0, 23) || source.version.is_mariadb() { " INVISIBLE" } else { "" }
+}
+
+/// The statement that gives a table a key that finds one row; empty where its partitions leave none. It may have a primary key, of columns that no log carries, and a column that
+/// counts already, of which there is one at most. A key of a partitioned table holds the columns of its partitions.
 async fn key_for(source: &mut Side, table: &Table, hidden: &str) -> Result<String> {
+    const WHAT: &str = "cannot read what a table has for a key";
     let of_it =
         format!("TABLE_SCHEMA = {} AND TABLE_NAME = {}", quote_literal(&table.schema), quote_literal(&table.name));
-    let reported = source
-        .pairs(&format!(
-            "SELECT COALESCE((SELECT MIN(COLUMN_NAME) FROM information_schema.COLUMNS
+    let query = format!(
+        "SELECT COALESCE((SELECT MIN(COLUMN_NAME) FROM information_schema.COLUMNS
                  WHERE {of_it} AND EXTRA LIKE '%auto_increment%'), ''),
-             (SELECT COUNT(*) FROM information_schema.STATISTICS WHERE {of_it} AND INDEX_NAME = 'PRIMARY')"
-        ))
-        .await?;
-    let (counting, primary) = reported.first().cloned().unwrap_or_default();
+             (SELECT COUNT(*) FROM information_schema.STATISTICS WHERE {of_it} AND INDEX_NAME = 'PRIMARY'),
+             (SELECT MAX(CONCAT_WS(',', PARTITION_EXPRESSION, SUBPARTITION_EXPRESSION))
+                 FROM information_schema.PARTITIONS WHERE {of_it} AND PARTITION_NAME IS NOT NULL)"
+    );
+    let reported = ask(&mut source.session, &query, WHAT).await?;
+    let row = reported.first().cloned().unwrap_or_default();
+    let (counting, has_primary) = (row.text(0), row.text(1) != "0");
     let name = relation(table);
-    Ok(if !counting.is_empty() {
-        let column = quote_ident(&counting);
-        format!("ALTER TABLE {name} ADD UNIQUE KEY headgate_id ({column})")
-    } else if primary == "0" {
-        format!("ALTER TABLE {name} ADD COLUMN headgate_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT{hidden} PRIMARY KEY")
+    let first = if counting.is_empty() { "headgate_id" } else { counting };
+    let mut columns = vec![quote_ident(first)];
+    if let Some(expression) = row.get(2) {
+        let named = table.columns.iter().map(|column| quote_ident(&column.name));
+        columns.extend(named.filter(|column| *column != quote_ident(first) && expression.contains(column.as_str())));
+        if columns.len() == 1 && !expression.contains(&quote_ident(first)) {
+            return Ok(String::new());
+        }
+    }
+    let columns = columns.join(", ");
+    let column = format!("ADD COLUMN headgate_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT{hidden}");
+    Ok(if !table.key.is_empty() {
+        let key: Vec<String> = table.key.iter().map(|column| quote_ident(column)).collect();
+        format!("ALTER TABLE {name} ADD PRIMARY KEY ({})", key.join(", "))
+    } else if !counting.is_empty() && has_primary {
+        format!("ALTER TABLE {name} ADD UNIQUE KEY headgate_id ({columns})")
+    } else if !counting.is_empty() {
+        format!("ALTER TABLE {name} ADD PRIMARY KEY ({columns})")
+    } else if has_primary {
+        format!("ALTER TABLE {name} {column}, ADD UNIQUE KEY headgate_id ({columns})")
     } else {
-        format!(
-            "ALTER TABLE {name} ADD COLUMN headgate_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT{hidden}, ADD UNIQUE KEY headgate_id (headgate_id)"
-        )
+        format!("ALTER TABLE {name} {column}, ADD PRIMARY KEY ({columns})")
     })
 }
 

@@ -45,7 +45,8 @@ impl PendingChanges for TransactionBuffer {
     type Batch = ApplyBatch;
 
     fn takes_in(&self) -> bool {
-        self.gathered.takes_in(CHANGES_MAX, self.open.is_none()) && self.held.is_none()
+        let ends = self.gathered.is_parted() && self.open.is_none() && self.end.is_some();
+        self.gathered.takes_in(CHANGES_MAX, self.open.is_none()) && self.held.is_none() && !ends
     }
 
     fn is_between_transactions(&self) -> bool {
@@ -100,7 +101,7 @@ impl TransactionBuffer {
     pub(crate) fn new(tables: Arc<Tables>, stored: Lsn) -> Self {
         Self {
             decoder: Decoder::default(),
-            gathered: Gathered::new(tables.all.len()),
+            gathered: Gathered::new(tables.all.len(), usize::MAX),
             tables,
             relations: HashMap::new(),
             stored,

@@ -6,16 +6,72 @@ use super::super::client::failed;
 use super::super::sql::quote_ident;
 use super::super::{Postgres, login, service};
 use super::rights;
-use super::side::Side;
+use super::side::{Side, pairs};
 use crate::accounts::{self, Account, Verdict};
 use crate::error::Result;
-use crate::preflight::Findings;
+use crate::preflight::{Findings, Level};
+
+const SERVICE_ROLES: &str = "service_roles";
+/// What depends on these roles: what they own or is made for them, or else what they may do.
+const OF_SERVICE: &str = "SELECT format(CASE WHEN s.deptype = 'a' THEN '%s has a privilege on %s' WHEN s.deptype = 'o' THEN '%s owns %s'
+             ELSE '%s is named by %s' END,
+         quote_ident(r.rolname), pg_catalog.pg_describe_object(s.classid, s.objid, s.objsubid)),
+     CASE WHEN s.deptype = 'o' AND s.classid IN ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass,
+             'pg_catalog.pg_type'::regclass, 'pg_catalog.pg_namespace'::regclass)
+         THEN format('ALTER %s %s OWNER TO CURRENT_USER', upper(i.type), i.identity)
+     WHEN s.deptype = 'a' AND s.classid = 'pg_catalog.pg_class'::regclass AND s.objsubid = 0
+         THEN format('REVOKE ALL ON %s %s FROM %I', CASE i.type WHEN 'sequence' THEN 'SEQUENCE' ELSE 'TABLE' END, i.identity, r.rolname)
+     WHEN s.deptype = 'a' AND s.classid = 'pg_catalog.pg_namespace'::regclass
+         THEN format('REVOKE ALL ON SCHEMA %s FROM %I', i.identity, r.rolname)
+     WHEN s.deptype = 'a' AND s.classid = 'pg_catalog.pg_proc'::regclass
+         THEN format('REVOKE ALL ON ROUTINE %s FROM %I', i.identity, r.rolname)
+     WHEN s.deptype = 'a' AND s.classid = 'pg_catalog.pg_type'::regclass
+         THEN format('REVOKE ALL ON TYPE %s FROM %I', i.identity, r.rolname)
+     ELSE '' END
+     FROM pg_catalog.pg_shdepend s JOIN pg_catalog.pg_roles r ON r.oid = s.refobjid
+     CROSS JOIN LATERAL pg_catalog.pg_identify_object(s.classid, s.objid, s.objsubid) i
+     WHERE s.refclassid = 'pg_catalog.pg_authid'::regclass AND r.rolname = ANY ($1::text[])
+       AND s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+       AND s.objid >= 16384 AND s.deptype IN ('a', 'o', 'r')
+       AND (s.deptype = 'a' AND s.classid <> 'pg_catalog.pg_default_acl'::regclass) = $2::bool
+       AND coalesce(i.schema, '') NOT IN ('pg_catalog', 'information_schema', 'headgate')
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = s.classid AND d.objid = s.objid
+           AND (d.deptype = 'e' OR s.deptype = 'o' AND d.deptype IN ('a', 'i') AND i.type = 'sequence'
+               AND d.refclassid = 'pg_catalog.pg_class'::regclass))
+     ORDER BY 1 LIMIT 100";
 
 pub(super) async fn run(postgres: &Postgres, source: &Side, target: &Side, findings: &mut Findings) {
     match judge(postgres, source, target).await {
         Ok(accounts) => findings.checks.extend(accounts::early(&accounts)),
         Err(failure) => findings.ran("accounts", Err(failure)),
     }
+    let outcome = of_service(source, target, findings).await;
+    findings.ran(SERVICE_ROLES, outcome);
+}
+
+/// What depends on roles of the source's service that the target does not have: what each may do is left out, and whatever
+/// it owns or is made for must be somebody else's before.
+async fn of_service(source: &Side, target: &Side, findings: &mut Findings) -> Result<()> {
+    let lacking = service::lacking(&source.session, &target.session).await?;
+    let own = pairs(&source.session, OF_SERVICE, &[&lacking, &false]).await?;
+    let granted = pairs(&source.session, OF_SERVICE, &[&lacking, &true]).await?;
+    if !own.is_empty() {
+        findings.each(
+            SERVICE_ROLES,
+            Level::Error,
+            &own,
+            "the target has no such role, and none is made there: give it to a role of your own on the source",
+            "",
+        );
+    }
+    findings.each(
+        SERVICE_ROLES,
+        Level::Warning,
+        &granted,
+        "the target has no such role: there the privilege is left out; take it back on the source where nobody needs it",
+        "nothing depends on a role of a service that the target does not have",
+    );
+    Ok(())
 }
 
 /// What one side's catalogue says of a role.

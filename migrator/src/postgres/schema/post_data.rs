@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Client;
 
 use super::archive::{Archive, Entry};
+use super::roles;
 use crate::error::{Error, Result};
 use crate::model::plan::{Plan, Table};
 use crate::postgres::client::failed;
@@ -74,21 +75,29 @@ impl PostData {
 
     /// Builds everything else, once all tables have their rows and indexes.
     pub async fn finish(&self, postgres: &Postgres, target: &Client) -> Result<()> {
-        match records::part(postgres, target, POST_DATA).await? {
-            Part::Done => return Ok(()),
+        let part = records::part(postgres, target, POST_DATA).await?;
+        if part == Part::Done {
+            return Ok(());
+        }
+        let source = postgres.connect_source("schema").await?;
+        // A run that was killed may have left them.
+        roles::dismiss(postgres, &source, target).await?;
+        match part {
+            Part::Done => {}
             // It is one transaction: where one of its objects is there, all are.
-            Part::Begun if self.any_exists(postgres, target).await? => {}
+            Part::Begun if self.any_exists(&source, target).await? => {}
             Part::Begun | Part::Waiting => {
                 records::set_part(postgres, target, POST_DATA, Part::Begun).await?;
+                roles::stand_in(&source, target).await?;
                 self.archive.restore(postgres, &self.last).await?;
+                roles::dismiss(postgres, &source, target).await?;
             }
         }
         analyze_extended(target).await?;
         records::set_part(postgres, target, POST_DATA, Part::Done).await
     }
 
-    async fn any_exists(&self, postgres: &Postgres, target: &Client) -> Result<bool> {
-        let source = postgres.connect_source("schema").await?;
+    async fn any_exists(&self, source: &Client, target: &Client) -> Result<bool> {
         for entry in self.last.iter().filter(|entry| entry.object != 0) {
             let Ok(Some(address)) = source
                 .query_opt(

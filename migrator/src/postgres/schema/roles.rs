@@ -6,12 +6,11 @@ use std::fmt::Write as _;
 use tokio_postgres::{Client, Row};
 
 use crate::error::Result;
-use crate::postgres::Postgres;
 use crate::postgres::client::failed;
-use crate::postgres::login;
 use crate::postgres::schema::{database, made};
 use crate::postgres::service::Staying;
 use crate::postgres::sql::{quote_ident, quote_literal};
+use crate::postgres::{Postgres, login, service};
 
 /// A statement on the target that carries one property of the source over.
 #[derive(Clone, Debug)]
@@ -119,6 +118,46 @@ pub(crate) async fn missing(postgres: &Postgres, source: &Client, target: &Clien
     }
     steps.extend(missing_memberships(postgres, source, target, &staying).await?);
     Ok(steps)
+}
+
+/// While the schema is restored, roles stand in on the target for those of the source's service that it lacks, so that a
+/// privilege of one does not end the restore: they may do nothing. Who they are, for [`dismiss`].
+pub(crate) async fn stand_in(source: &Client, target: &Client) -> Result<Vec<String>> {
+    let lacking = service::lacking(source, target).await?;
+    let created: String = lacking.iter().map(|role| format!("CREATE ROLE {};\n", quote_ident(role))).collect();
+    target
+        .batch_execute(&created)
+        .await
+        .map_err(|error| failed("cannot create roles that stand in for those of the source's service", error))?;
+    Ok(lacking)
+}
+
+/// Drops the roles that stood in, with the privileges that they got; not those that the target had by itself.
+pub(crate) async fn dismiss(postgres: &Postgres, source: &Client, target: &Client) -> Result<()> {
+    let cannot = |error| failed("cannot drop a role that stood in for one of the source's service", error);
+    let of_service = service::roles(source).await?;
+    let made = made::recorded(postgres, target).await?;
+    let ours: Vec<&String> =
+        of_service.iter().filter(|role| made.contains(&(made::ROLE.to_owned(), (*role).clone()))).collect();
+    let there: Vec<String> = target
+        .query_one(
+            "SELECT coalesce(array_agg(rolname::text), '{}') FROM pg_catalog.pg_roles WHERE rolname = ANY ($1::text[])",
+            &[&ours],
+        )
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(cannot)?;
+    let worker = Worker::of(target).await?;
+    let with = if worker.major >= OPTIONS_FROM { " WITH INHERIT TRUE, SET TRUE" } else { "" };
+    for role in there {
+        let role = quote_ident(&role);
+        // Only its member may take its privileges away. What it owns, which the precheck refuses, is not dropped with it.
+        let member = if worker.superuser { String::new() } else { format!("GRANT {role} TO CURRENT_USER{with};") };
+        let statement =
+            format!("{member} REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role}");
+        target.batch_execute(&statement).await.map_err(cannot)?;
+    }
+    Ok(())
 }
 
 /// Gives the roles that the migration made, and that have no password because the source's could not be read, the one that

@@ -4,9 +4,8 @@ use mysql_async::{Conn, OptsBuilder, SslOpts};
 use tests::certificates::{Authority, headgate};
 use tests::headgate::Engine;
 use tests::managed::findings;
-use tests::mysql::disposable::Kind;
-use tests::mysql::services::{ADMIN, start_rds};
-use tests::mysql::{Mysql, rows, single};
+use tests::mysql::services::{ADMIN, Service};
+use tests::mysql::{self, Mysql, rows, single};
 use tests::wait::{SOON, within};
 use tests::world::{DATABASE, World};
 
@@ -52,40 +51,99 @@ async fn write(app: &mut Conn, world: &World<Mysql>, serving: &Mysql, customer: 
     }
 }
 
+/// Both servers are of the service, or the target alone: the source is one's own then. Headgate has the administrator that the
+/// service gives to its customer.
+async fn between(service: Service, source_too: bool, authority: &Authority) -> World<Mysql> {
+    let (source, target) = tokio::join!(
+        async {
+            if source_too {
+                return service.start("blue", authority, DATABASE).await;
+            }
+            let own = Mysql::start(service.kind()).await;
+            own.make_database(DATABASE).await;
+            let all = "CREATE USER admin@'%' IDENTIFIED BY 'admin'; GRANT ALL ON *.* TO admin@'%' WITH GRANT OPTION";
+            own.sql("", all).await;
+            own
+        },
+        service.start("green", authority, DATABASE)
+    );
+    let account = format!("CREATE USER app IDENTIFIED BY '{}'; GRANT ALL ON shop.* TO app", APP.1);
+    source.sql("", &account).await;
+    // The administrator makes everything: nobody else can.
+    let mut admin = if source_too {
+        connect(source.port(), (ADMIN, ADMIN), None).await
+    } else {
+        mysql::connect(source.port(), ADMIN, Some(ADMIN), "").await
+    };
+    let roles = if service == Service::RdsMariadb { "DO 0" } else { "SET ROLE ALL" };
+    let schema = if service.names_definers() { SCHEMA.to_owned() } else { SCHEMA.replace("DEFINER = app@'%' ", "") };
+    rows(&mut admin, &format!("{roles}; USE {DATABASE}; {schema}")).await;
+    let blue = if source_too {
+        cluster("blue", &source, authority)
+    } else {
+        let port = source.port();
+        format!(
+            "[clusters.blue]\nengine = \"mysql\"\nhost = \"127.0.0.1\"\nport = {port}\nuser = \"{ADMIN}\"\n\
+             password = \"{ADMIN}\"\ntls = \"disable\"\n"
+        )
+    };
+    let route = format!("[routes.{DATABASE}]\ncluster = \"blue\"\n");
+    let sections = [blue, cluster("green", &target, authority), route].concat();
+    let headgate = headgate(Engine::Mysql, &authority.sign_for_here("listener"), "", &sections).await;
+    let world = World { source, target, headgate };
+    world.headgate.admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop").await;
+    world
+}
+
+/// Runs, as somebody who may, the statements of the findings of one check.
+async fn mend(world: &World<Mysql>, server: &Mysql, name: &str) {
+    let checks = world.headgate.admin("PRECHECK MIGRATION m").await;
+    let found = findings(&checks, name);
+    assert!(!found.is_empty(), "{name}: {checks:?}");
+    for finding in found {
+        server.sql("", &finding["fix"]).await;
+    }
+}
+
+async fn moves_there_and_back(world: &World<Mysql>) {
+    world.start_without_errors().await;
+    world.check().await;
+    let mut app = connect(world.headgate.port(), APP, Some(DATABASE)).await;
+    write(&mut app, world, &world.source, 1).await;
+    world.cutover().await;
+    write(&mut app, world, &world.target, 2).await;
+    world.roll_back().await;
+    write(&mut app, world, &world.source, 3).await;
+    let mut anew = connect(world.headgate.port(), APP, Some(DATABASE)).await;
+    assert_eq!(single(&rows(&mut anew, "SELECT COUNT(*) FROM customers").await, "customers"), "17");
+}
+
+/// From a server of one's own to one of the service's, and no way back: there nobody may keep everybody from writing.
+async fn is_a_target(world: &World<Mysql>) {
+    world.start_without_errors().await;
+    world.check().await;
+    let mut app = connect(world.headgate.port(), APP, Some(DATABASE)).await;
+    write(&mut app, world, &world.source, 1).await;
+    world.cutover_without_way_back().await;
+    let before = "SELECT COUNT(*) FROM customers";
+    assert_eq!(single(&rows(&mut app, before).await, before), "19");
+    rows(&mut app, "DELETE FROM customers WHERE id = 2").await;
+    assert_eq!(world.target.value(DATABASE, before).await, "18");
+    assert_eq!(world.source.value(DATABASE, before).await, "19");
+}
+
 #[tokio::test]
 async fn rds_moves_there_and_back() {
     let authority = Authority::new();
-    let (source, target) = tokio::join!(
-        start_rds(Kind::Mysql97, "blue", &authority, DATABASE),
-        start_rds(Kind::Mysql97, "green", &authority, DATABASE)
-    );
-    // The administrator makes everything: nobody else can.
-    let mut admin = connect(source.port(), (ADMIN, ADMIN), None).await;
-    let account =
-        format!("SET ROLE ALL; CREATE USER app IDENTIFIED BY '{}' REQUIRE SSL; GRANT ALL ON shop.* TO app", APP.1);
-    rows(&mut admin, &format!("{account}; USE {DATABASE}; {SCHEMA}")).await;
-    let route = format!("[routes.{DATABASE}]\ncluster = \"blue\"\n");
-    let sections = [cluster("blue", &source, &authority), cluster("green", &target, &authority), route].concat();
-    let headgate = headgate(Engine::Mysql, &authority.sign_for_here("listener"), "", &sections).await;
-    let world = World { source, target, headgate };
+    let world = between(Service::Rds, true, &authority).await;
+    // The log is purged as soon as the service can, until its own procedure is told otherwise; the way back needs the other one's.
+    mend(&world, &world.source, "binlog_retention").await;
+    mend(&world, &world.target, "target_way_back").await;
+    moves_there_and_back(&world).await;
+}
 
-    world.headgate.admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop").await;
-    // The log is purged as soon as the service can, until its own procedure is told otherwise.
-    let checks = world.headgate.admin("PRECHECK MIGRATION m").await;
-    let [keep] = findings(&checks, "binlog_retention")[..] else { panic!("{checks:?}") };
-    world.source.sql("", &keep["fix"]).await;
-    // The way back needs the other one's.
-    let [keep] = findings(&checks, "target_way_back")[..] else { panic!("{checks:?}") };
-    world.target.sql("", &keep["fix"]).await;
-    world.start_without_errors().await;
-    world.check().await;
-
-    let mut app = connect(world.headgate.port(), APP, Some(DATABASE)).await;
-    write(&mut app, &world, &world.source, 1).await;
-    world.cutover().await;
-    write(&mut app, &world, &world.target, 2).await;
-    world.roll_back().await;
-    write(&mut app, &world, &world.source, 3).await;
-    let mut anew = connect(world.headgate.port(), APP, Some(DATABASE)).await;
-    assert_eq!(single(&rows(&mut anew, "SELECT COUNT(*) FROM customers").await, "customers"), "17");
+#[tokio::test]
+async fn rds_is_a_target() {
+    let authority = Authority::new();
+    is_a_target(&between(Service::Rds, false, &authority).await).await;
 }

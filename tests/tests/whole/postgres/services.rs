@@ -157,3 +157,94 @@ async fn a_role_with_what_is_printed_for_a_service_moves_there_and_back() {
         write(&mut app, &world, serving, customer).await;
     }
 }
+
+/// What the administrator of RDS has given to the service's own role, or has it own.
+const OF_THE_SERVICE: &str =
+    "grant select on customers to rds_superuser; grant usage, create on schema public to rds_superuser;
+    grant execute on function note() to rds_superuser; grant update (name) on customers to rds_superuser;
+    create table held (id int primary key); alter table held owner to rds_superuser;
+    create policy theirs on customers to rds_superuser using (true)";
+
+/// A server of one's own, between whose sessions and ours there is no TLS.
+fn own_cluster(name: &str, postgres: &Postgres) -> String {
+    let port = postgres.port();
+    format!("[clusters.{name}]\nhost = \"127.0.0.1\"\nport = {port}\nuser = \"postgres\"\ntls = \"disable\"\n")
+}
+
+#[tokio::test]
+async fn what_a_service_s_own_roles_have_is_named_and_does_not_break_the_schema_elsewhere() {
+    let authority = Authority::new();
+    let (source, target) = tokio::join!(Service::Rds.start(15, &authority, DATABASE), Postgres::start(18));
+    source.sql(DATABASE, &format!("set session authorization {ADMIN}; {SCHEMA}; {OF_THE_SERVICE}")).await;
+    let route = format!("[routes.{DATABASE}]\ncluster = \"blue\"\n");
+    let clusters = cluster("blue", &source, (ADMIN, ADMIN), &authority) + &own_cluster("green", &target);
+    let sections = clusters + &route;
+    let headgate = headgate(Engine::Postgres, &authority.sign_for_here("listener"), "", &sections).await;
+    let world = World { source, target, headgate };
+    world.headgate.admin("CREATE MIGRATION m FROM blue TO green FOR ROUTE shop").await;
+
+    let named = async |level: &str| -> Vec<(String, String)> {
+        let checks = world.headgate.admin("PRECHECK MIGRATION m").await;
+        let of_roles = checks.iter().filter(|check| check["check"] == "service_roles" && check["level"] == level);
+        of_roles.map(|check| (check["evidence"].clone(), check.get("fix").cloned().unwrap_or_default())).collect()
+    };
+    let owned = named("error").await;
+    let [(held, give), (policy, _)] = owned.as_slice() else { panic!("{owned:?}") };
+    assert_eq!(held, "rds_superuser owns table held");
+    assert_eq!(policy, "rds_superuser is named by policy theirs on table customers");
+    for mend in [give.as_str(), "drop policy theirs on customers"] {
+        world.source.sql(DATABASE, &format!("set session authorization {ADMIN}; {mend}")).await;
+    }
+    assert_eq!(named("error").await, []);
+    let left_out = named("warning").await;
+    let objects = ["function note()", "schema public", "table customers", "column name of table customers"];
+    for object in objects {
+        let evidence = format!("rds_superuser has a privilege on {object}");
+        assert!(left_out.iter().any(|(named, _)| *named == evidence), "{object}: {left_out:?}");
+    }
+    assert_eq!(left_out.len(), objects.len(), "{left_out:?}");
+    // Whoever wants to be rid of one has the statement for it.
+    let (_, take_back) = left_out.iter().find(|(named, _)| named.ends_with("function note()")).expect("it is named");
+    world.source.sql(DATABASE, &format!("set session authorization {ADMIN}; {take_back}")).await;
+    assert_eq!(named("warning").await.len(), objects.len() - 1);
+
+    world.start_without_errors().await;
+    let mut app = client(&world.headgate, LOGINS[0]).stay();
+    write(&mut app, &world, &world.source, 1).await;
+    client(&world.headgate, LOGINS[1]).ask("select 1").await.expect("let in");
+    let report = world.row("CUTOVER MIGRATION m WITH (max_hold = '10s', waive_accounts = 'admin')").await;
+    assert_eq!(report.get("outcome").map(String::as_str), Some("switched"), "{report:?}");
+    write(&mut app, &world, &world.target, 2).await;
+    let roles = "select count(*) from pg_roles where rolname ~ '^rds'";
+    assert_eq!(world.target.value(DATABASE, roles).await, "0");
+    let others = "select has_table_privilege('reporting', 'customers', 'select')::text";
+    assert_eq!(world.target.value(DATABASE, others).await, "true");
+}
+
+/// From a server of one's own to one of the service's, where Headgate has a role of its own with what is printed for one.
+async fn is_a_target(service: Service) {
+    let authority = Authority::new();
+    let (source, target) = tokio::join!(Postgres::start(15), service.start(18, &authority, DATABASE));
+    source.sql("postgres", &format!("create role {ADMIN} login createrole superuser")).await;
+    source.sql("postgres", &format!("create database {DATABASE} owner {ADMIN}")).await;
+    source.sql(DATABASE, &format!("set session authorization {ADMIN}; {SCHEMA}")).await;
+    source.sql(DATABASE, &format!("alter role {ADMIN} nosuperuser")).await;
+    service.let_migrate(&target, "target", 18, DATABASE).await;
+    let route = format!("[routes.{DATABASE}]\ncluster = \"blue\"\n");
+    let clusters = own_cluster("blue", &source) + &cluster("green", &target, (LEAST, PASSWORD), &authority);
+    let headgate = headgate(Engine::Postgres, &authority.sign_for_here("listener"), "", &(clusters + &route)).await;
+    let world = World { source, target, headgate };
+    world.follow_without_errors().await;
+    let mut app = client(&world.headgate, LOGINS[0]).stay();
+    write(&mut app, &world, &world.source, 1).await;
+    client(&world.headgate, LOGINS[1]).ask("select 1").await.expect("let in");
+    world.check().await;
+    let there = world.row("CUTOVER MIGRATION m WITH (max_hold = '10s', waive_accounts = 'admin, postgres')").await;
+    assert_eq!(there.get("outcome").map(String::as_str), Some("switched"), "{there:?}");
+    write(&mut app, &world, &world.target, 2).await;
+}
+
+#[tokio::test]
+async fn rds_is_a_target() {
+    is_a_target(Service::Rds).await;
+}

@@ -149,6 +149,10 @@ pub(super) const ROWS: Table = &[
             "plugins_and_functions_that_the_target_lacks_are_installed_by_the_statement_that_is_told",
         ]),
     ),
+    (
+        Of::Finding("primary_keys"),
+        Shown::By(&["tables_without_a_key_are_named_where_the_target_demands_one_and_each_remedy_ends_that"]),
+    ),
     (Of::Finding("programs"), Shown::Advice("it counts what there is")),
     (Of::Finding("read_only_databases"), Shown::By(&["what_stays_behind_is_named_and_its_remedy_ends_the_finding"])),
     (
@@ -276,6 +280,7 @@ pub(super) const ROWS: Table = &[
         Of::Finding("unlogged_writes"),
         Shown::By(&["a_session_that_hides_its_changes_from_the_log_is_seen_or_said_to_be_unknowable"]),
     ),
+    (Of::Finding("transaction_size"), Shown::By(&["settings_of_each_target_are_mended_by_the_statement_that_is_told"])),
     (
         Of::Finding("triggers"),
         Shown::By(&["an_account_that_could_not_put_a_trigger_back_is_told_before_anything_begins_what_lets_it"]),

@@ -88,6 +88,10 @@ pub(super) const ROWS: Table = &[
     (Of::Finding("source_settings"), Shown::Advice("the text tells why the check could not run")),
     (Of::Finding("source_user_mappings"), Shown::By(RIGHTS)),
     (Of::Finding("source_version"), Shown::Advice("a server is upgraded by its own tools")),
+    (
+        Of::Finding("service_roles"),
+        Shown::By(&["what_a_service_s_own_roles_have_is_named_and_does_not_break_the_schema_elsewhere"]),
+    ),
     (Of::Finding("subscriptions"), Shown::By(EACH)),
     (Of::Finding("superuser_applications"), Shown::By(EACH)),
     (Of::Finding("tablespaces"), Shown::Advice("where files are to lie is not known here")),

@@ -7,6 +7,7 @@ use super::super::super::sql::{qualified, quote_ident, quote_literal};
 use super::builder::Refusal;
 use crate::error::Result;
 use crate::mysql::preflight::side::Side;
+use crate::mysql::preflight::tables::PRIMARY_KEYS;
 use crate::mysql::refusal::right_needed;
 use crate::mysql::schema::grants;
 use crate::preflight::{Check, Findings, Level};
@@ -16,6 +17,8 @@ pub(super) const NAME: &str = "schema_trial";
 /// How many refusals are listed.
 const LISTED_MAX: usize = 200;
 const NO_SUCH_SRS: u16 = 3548;
+/// How a target says that it makes no table without a key, or cannot add one by itself, by a word of each message.
+const NO_KEY: [(u16, &str); 3] = [(3750, "sql_require_primary_key"), (4109, ""), (1235, "invisible primary key")];
 
 /// Functions that MySQL 9 has in a component of its own.
 const CLASSIC_HASHES: [&str; 3] = ["md5", "sha", "sha1"];
@@ -40,7 +43,14 @@ pub(super) async fn reported(
         one.message.contains("ALLOW_NONEXISTENT_DEFINER")
             && findings.checks.iter().any(|check| check.name == "definers" && check.level == Level::Error)
     };
-    let own: Vec<Refusal> = refused.iter().filter(|one| !follows(one, &refused) && !defined(one)).cloned().collect();
+    // So is what lacks nothing but a key, by the check of keys.
+    let keyless = |one: &Refusal| {
+        NO_KEY.iter().any(|(code, word)| one.code == *code && one.message.contains(word))
+            && findings.checks.iter().any(|check| check.name == PRIMARY_KEYS && check.level == Level::Error)
+    };
+    let of_another_check = |one: &Refusal| defined(one) || keyless(one);
+    let own: Vec<Refusal> =
+        refused.iter().filter(|one| !follows(one, &refused) && !of_another_check(one)).cloned().collect();
     if own.is_empty() {
         findings.ok(NAME, "the target takes the whole schema: it was built there without rows, and dropped again");
     }
@@ -134,10 +144,6 @@ fn of(refusal: &Refusal, account: &str, target: &Side, broken: bool) -> Mended {
         1418 | 1419 => Mended::new(
             "the target refuses to create it while its binary log is on: let it trust whoever creates functions and triggers",
             target.set("log_bin_trust_function_creators", "ON"),
-        ),
-        3750 => Mended::new(
-            "the target demands a primary key of every table: give it one, or let Headgate's account do without in its own sessions",
-            format!("GRANT SESSION_VARIABLES_ADMIN ON *.* TO {account}"),
         ),
         1227 => {
             let right = right_needed(message);
