@@ -190,21 +190,21 @@ async fn what_a_service_s_own_roles_have_is_named_and_does_not_break_the_schema_
     };
     let owned = named("error").await;
     let [(held, give), (policy, _)] = owned.as_slice() else { panic!("{owned:?}") };
-    assert_eq!(held, "rds_superuser owns table held");
-    assert_eq!(policy, "rds_superuser is named by policy theirs on table customers");
+    assert_eq!(held, "rds_superuser owns table public.held");
+    assert_eq!(policy, "rds_superuser is named by policy theirs on table public.customers");
     for mend in [give.as_str(), "drop policy theirs on customers"] {
         world.source.sql(DATABASE, &format!("set session authorization {ADMIN}; {mend}")).await;
     }
     assert_eq!(named("error").await, []);
     let left_out = named("warning").await;
-    let objects = ["function note()", "schema public", "table customers", "column name of table customers"];
+    let objects = ["function public.note()", "schema public", "table public.customers", "column name of table public.customers"];
     for object in objects {
         let evidence = format!("rds_superuser has a privilege on {object}");
         assert!(left_out.iter().any(|(named, _)| *named == evidence), "{object}: {left_out:?}");
     }
     assert_eq!(left_out.len(), objects.len(), "{left_out:?}");
     // Whoever wants to be rid of one has the statement for it.
-    let (_, take_back) = left_out.iter().find(|(named, _)| named.ends_with("function note()")).expect("it is named");
+    let (_, take_back) = left_out.iter().find(|(named, _)| named.ends_with("function public.note()")).expect("it is named");
     world.source.sql(DATABASE, &format!("set session authorization {ADMIN}; {take_back}")).await;
     assert_eq!(named("warning").await.len(), objects.len() - 1);
 
@@ -225,7 +225,7 @@ async fn what_a_service_s_own_roles_have_is_named_and_does_not_break_the_schema_
 async fn is_a_target(service: Service) {
     let authority = Authority::new();
     let (source, target) = tokio::join!(Postgres::start(15), service.start(18, &authority, DATABASE));
-    source.sql("postgres", &format!("create role {ADMIN} login createrole superuser")).await;
+    source.sql("postgres", &format!("create role {ADMIN} login createrole createdb replication superuser")).await;
     source.sql("postgres", &format!("create database {DATABASE} owner {ADMIN}")).await;
     source.sql(DATABASE, &format!("set session authorization {ADMIN}; {SCHEMA}")).await;
     source.sql(DATABASE, &format!("alter role {ADMIN} nosuperuser")).await;
