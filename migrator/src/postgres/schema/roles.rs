@@ -124,9 +124,9 @@ pub(crate) async fn missing(postgres: &Postgres, source: &Client, target: &Clien
 /// privilege of one does not end the restore: they may do nothing. Who they are, for [`dismiss`].
 pub(crate) async fn stand_in(source: &Client, target: &Client) -> Result<Vec<String>> {
     let lacking = service::lacking(source, target).await?;
-    let created: String = lacking.iter().map(|role| format!("CREATE ROLE {};\n", quote_ident(role))).collect();
+    let created: Vec<String> = lacking.iter().map(|role| format!("CREATE ROLE {}", quote_ident(role))).collect();
     target
-        .batch_execute(&created)
+        .batch_execute(&created.join("; "))
         .await
         .map_err(|error| failed("cannot create roles that stand in for those of the source's service", error))?;
     Ok(lacking)

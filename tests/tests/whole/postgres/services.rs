@@ -197,14 +197,16 @@ async fn what_a_service_s_own_roles_have_is_named_and_does_not_break_the_schema_
     }
     assert_eq!(named("error").await, []);
     let left_out = named("warning").await;
-    let objects = ["function public.note()", "schema public", "table public.customers", "column name of table public.customers"];
+    let objects =
+        ["function public.note()", "schema public", "table public.customers", "column name of table public.customers"];
     for object in objects {
         let evidence = format!("rds_superuser has a privilege on {object}");
         assert!(left_out.iter().any(|(named, _)| *named == evidence), "{object}: {left_out:?}");
     }
     assert_eq!(left_out.len(), objects.len(), "{left_out:?}");
     // Whoever wants to be rid of one has the statement for it.
-    let (_, take_back) = left_out.iter().find(|(named, _)| named.ends_with("function public.note()")).expect("it is named");
+    let (_, take_back) =
+        left_out.iter().find(|(named, _)| named.ends_with("function public.note()")).expect("it is named");
     world.source.sql(DATABASE, &format!("set session authorization {ADMIN}; {take_back}")).await;
     assert_eq!(named("warning").await.len(), objects.len() - 1);
 
