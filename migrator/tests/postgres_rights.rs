@@ -338,22 +338,22 @@ async fn walks(from: u32, to: u32, side: Side) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_with_the_printed_rights_moves_from_14_to_18() {
-    moves(14, 18, false).await;
+    Box::pin(moves(14, 18, false)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_with_the_printed_rights_moves_from_14_to_15_where_not_everybody_may_create() {
-    moves(14, 15, true).await;
+    Box::pin(moves(14, 15, true)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_with_the_printed_rights_moves_from_15_to_15() {
-    moves(15, 15, false).await;
+    Box::pin(moves(15, 15, false)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_with_the_printed_rights_moves_from_14_to_14() {
-    moves(14, 14, false).await;
+    Box::pin(moves(14, 14, false)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
