@@ -1,6 +1,8 @@
 //! Who can log in on the target once it serves: every account of the source is proved, or named as not proved.
 
 use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
 
 use crate::error::{Error, Result};
 use crate::model::definitions::named;
@@ -33,10 +35,20 @@ pub enum Verdict {
     },
 }
 
+/// What a login that was tried came to, or the reason why it failed; `None` where there was nothing to try it with.
+pub type Trial<'a> = Pin<Box<dyn Future<Output = Option<std::result::Result<(), String>>> + Send + 'a>>;
+
 /// The passwords of the application's accounts that Headgate knows, kept in memory only.
 pub trait Secrets: Send + Sync + 'static {
     /// The password of a user: as the operator configured it, or as a client has shown it where that may be kept.
     fn password(&self, user: &str) -> Option<String>;
+
+    /// Logs in on the cluster at `host` and `port` as this user by what its client's login through Headgate has revealed, where
+    /// that is less than the password.
+    fn log_in<'a>(&'a self, host: &'a str, port: u16, database: &'a str, user: &'a str) -> Trial<'a> {
+        let _ = (host, port, database, user);
+        Box::pin(async { None })
+    }
 
     /// Whether Headgate turns this user's clients away, because the configuration does not have it.
     fn turns_away(&self, user: &str) -> bool {

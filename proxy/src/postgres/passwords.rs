@@ -21,6 +21,8 @@ pub struct Passwords {
     known: ArcSwap<Known>,
     /// Passwords that clients have shown and servers have taken, in memory only.
     shown: Mutex<BTreeMap<String, Secret>>,
+    /// What logins have revealed that is less than the password, and opens a role with the same verifier; in memory only.
+    revealed: Mutex<BTreeMap<String, Credential>>,
 }
 
 /// What one login is about.
@@ -113,7 +115,12 @@ impl Passwords {
     pub fn new(config: &Config) -> Self {
         let mut mock = [0; 32];
         rand::rng().fill_bytes(&mut mock);
-        Self { mock, known: ArcSwap::from_pointee(Known::new(config, None)), shown: Mutex::default() }
+        Self {
+            mock,
+            known: ArcSwap::from_pointee(Known::new(config, None)),
+            shown: Mutex::default(),
+            revealed: Mutex::default(),
+        }
     }
 
     /// What another configuration knows; nobody is asked for it before [`Passwords::renew`].
@@ -190,6 +197,22 @@ impl Passwords {
         if shown.get(user).is_some_and(|known| known.reveal().as_bytes() == password) {
             shown.remove(user);
         }
+    }
+
+    /// What a login of this user has revealed, which has opened a session on its cluster.
+    pub fn reveal(&self, user: &str, credential: &Credential) {
+        if !matches!(credential, Credential::Scram(_) | Credential::Md5(_)) {
+            return;
+        }
+        let mut revealed = self.revealed.lock();
+        if revealed.len() < SHOWN_MAX || revealed.contains_key(user) {
+            revealed.insert(user.to_owned(), credential.clone());
+        }
+    }
+
+    /// What logins of this user have revealed.
+    pub fn revealed(&self, user: &str) -> Option<Credential> {
+        self.revealed.lock().get(user).cloned()
     }
 
     /// The password of a user as the configuration has it, or as its client has shown it.

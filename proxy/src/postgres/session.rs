@@ -72,6 +72,22 @@ impl PostgresSessions {
         let password = self.passwords.password(user)?;
         Some(password.reveal().to_owned())
     }
+
+    /// Logs in on a cluster as this user by what its client's login has revealed; `None` where it has revealed nothing, or
+    /// there is no such cluster. Fails with what the server said.
+    pub async fn try_revealed(&self, cluster: &str, database: &str, user: &str) -> Option<Result<(), String>> {
+        let credential = self.passwords.revealed(user)?;
+        let cluster = self.plane.routes.cluster(cluster)?;
+        let owned = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        let parameters = vec![(owned("user"), owned(user)), (owned("application_name"), owned("headgate login"))];
+        let startup = Startup { major: 3, minor: 0, parameters, protocol_options: Vec::new() };
+        let login = server_login::login(&cluster, Origin::Headgate, &startup, database, Some(&credential)).await;
+        Some(match login {
+            Ok(session) if session.proven => Ok(()),
+            Ok(_) => Err("the server asked for no password, which proves nothing".to_owned()),
+            Err(refused) => Err(refused.to_string()),
+        })
+    }
 }
 
 impl Sessions for PostgresSessions {
@@ -217,7 +233,10 @@ async fn open(
             passwords.remember(&user, password);
             server
         }
-        (Ok(server), None) => server,
+        (Ok(server), None) => {
+            proof.inspect(|proof| passwords.reveal(&user, proof));
+            server
+        }
         (Err(denied), Some(password)) if denied.is_wrong_password() => {
             passwords.forget(&user, password);
             return Err(denied);

@@ -1,6 +1,7 @@
 //! Throwaway PostgreSQL servers, for the demo and the tests.
 
 mod binaries;
+mod template;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -18,6 +19,7 @@ use crate::disposable::{tail, while_doing};
 
 pub use crate::disposable::Error;
 pub use binaries::{Binaries, find};
+use template::{make_different, template};
 
 /// What a throwaway server shall be.
 #[derive(Debug, Clone)]
@@ -206,11 +208,14 @@ impl Server {
     }
 
     async fn create(&self) -> Result<(), Error> {
-        let mut initdb = self.command("initdb");
-        initdb
-            .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync", "-D"])
-            .arg(self.data_dir());
-        run(initdb, "initdb").await
+        let template = template(&self.binaries, self.user.as_ref(), self.command("initdb")).await?;
+        let mut copy = Command::new("cp");
+        if let Some(account) = &self.user {
+            copy.uid(account.uid).gid(account.gid);
+        }
+        copy.arg("-R").arg(template.join("data")).arg(&self.base);
+        run(copy, &format!("copying {}", template.display())).await?;
+        make_different(&self.data_dir())
     }
 
     fn configure(&self, settings: &[(String, String)]) -> Result<(), Error> {

@@ -149,15 +149,17 @@ async fn verdict(
         };
     }
     match login::try_on_target(postgres, name).await {
-        Some(Ok(())) => Verdict::Proved("logged in on the target with the configured password"),
+        Some(Ok(())) => Verdict::Proved("logged in on the target with what Headgate knows of its password"),
         Some(Err(failure)) => Verdict::Unproved {
-            why: format!("the configured password does not log in on the target: {}", failure.full_text()),
-            remedy: "set this password on the target".to_owned(),
+            why: format!("what logs it in on the source does not log it in on the target: {}", failure.full_text()),
+            remedy: "set the same password on the target".to_owned(),
             fix: String::new(),
         },
         None => Verdict::Unproved {
             why: "its password cannot be read on both sides, and Headgate does not know it".to_owned(),
-            remedy: format!("{words}, or give Headgate the password as users.NAME.password"),
+            remedy: format!(
+                "have its client log in once through Headgate, or {words}, or give Headgate the password as users.NAME.password"
+            ),
             fix: fix.to_owned(),
         },
     }

@@ -189,7 +189,7 @@ async fn what_a_service_s_own_roles_have_is_named_and_does_not_break_the_schema_
         of_roles.map(|check| (check["evidence"].clone(), check.get("fix").cloned().unwrap_or_default())).collect()
     };
     let owned = named("error").await;
-    let [(held, give), (policy, _)] = owned.as_slice() else { panic!("{owned:?}") };
+    let [(policy, _), (held, give)] = owned.as_slice() else { panic!("{owned:?}") };
     assert_eq!(held, "rds_superuser owns table public.held");
     assert_eq!(policy, "rds_superuser is named by policy theirs on table public.customers");
     for mend in [give.as_str(), "drop policy theirs on customers"] {
@@ -234,12 +234,17 @@ async fn is_a_target(service: Service) {
     service.let_migrate(&target, "target", 18, DATABASE).await;
     let route = format!("[routes.{DATABASE}]\ncluster = \"blue\"\n");
     let clusters = own_cluster("blue", &source) + &cluster("green", &target, (LEAST, PASSWORD), &authority);
-    let headgate = headgate(Engine::Postgres, &authority.sign_for_here("listener"), "", &(clusters + &route)).await;
+    let sections = clusters + &route;
+    let headgate = headgate(Engine::Postgres, &authority.sign_for_here("listener"), "", &sections).await;
     let world = World { source, target, headgate };
     world.follow_without_errors().await;
     let mut app = client(&world.headgate, LOGINS[0]).stay();
     write(&mut app, &world, &world.source, 1).await;
+    // The source shows verifiers and the target does not: what a login reveals is tried there.
+    let left = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(world.unproved().await, left(&["admin", "postgres", "reporting"]));
     client(&world.headgate, LOGINS[1]).ask("select 1").await.expect("let in");
+    assert_eq!(world.unproved().await, left(&["admin", "postgres"]));
     world.check().await;
     let there = world.row("CUTOVER MIGRATION m WITH (max_hold = '10s', waive_accounts = 'admin, postgres')").await;
     assert_eq!(there.get("outcome").map(String::as_str), Some("switched"), "{there:?}");

@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 
 use migrator::Error;
-use migrator::accounts::Secrets;
+use migrator::accounts::{Secrets, Trial};
 use migrator::model::definition::Definition;
 use migrator::postgres::{Endpoint, Tools, rights};
 use proxy::config::{Cluster, Config};
@@ -50,7 +50,11 @@ impl Engine for Postgres {
             endpoint(pair.target, pair.database),
             definition.settings.clone(),
             tools,
-            Arc::new(Configured(Arc::clone(sessions))),
+            Arc::new(Configured {
+                sessions: Arc::clone(sessions),
+                clusters: [(&definition.source, pair.source), (&definition.target, pair.target)]
+                    .map(|(name, cluster)| (name.clone(), cluster.host.clone(), cluster.port)),
+            }),
         ))
     }
 
@@ -88,15 +92,24 @@ impl Engine for Postgres {
 }
 
 /// What the data plane knows of passwords, as the migrator sees it.
-struct Configured(Arc<PostgresSessions>);
+struct Configured {
+    sessions: Arc<PostgresSessions>,
+    /// The migration's, with their hosts and ports.
+    clusters: [(String, String, u16); 2],
+}
 
 impl Secrets for Configured {
     fn password(&self, user: &str) -> Option<String> {
-        self.0.known_password(user)
+        self.sessions.known_password(user)
+    }
+
+    fn log_in<'a>(&'a self, host: &'a str, port: u16, database: &'a str, user: &'a str) -> Trial<'a> {
+        let found = self.clusters.iter().find(|(_, at, number)| at == host && *number == port);
+        Box::pin(async move { self.sessions.try_revealed(&found?.0, database, user).await })
     }
 
     fn turns_away(&self, user: &str) -> bool {
-        self.0.turns_away(user)
+        self.sessions.turns_away(user)
     }
 }
 
