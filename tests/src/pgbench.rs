@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use crate::headgate::signal;
 use crate::postgres::disposable::find;
 use tokio::process::{Child, Command};
 
@@ -32,6 +33,12 @@ pub fn start(port: u16, database: &str, arguments: &[&str]) -> Child {
     command.arg("-n").args(arguments).arg(database);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().expect("pgbench can be run")
+}
+
+/// Ends a load that has a time, as that time would: what has begun is finished.
+pub async fn end(child: Child) -> Run {
+    signal(child.id().expect("it runs"), "ALRM").await;
+    finish(child).await
 }
 
 /// Waits for the end of a load; panics unless it ended well.

@@ -180,10 +180,6 @@ const FILES: &[(&str, &[&str])] = &[
         &["tests/tests/whole/postgres/wary.rs"],
     ),
     (
-        "a throwaway server of MySQL takes seconds to create, so that one is made and copied",
-        &["tests/src/mysql/disposable/template.rs"],
-    ),
-    (
         "PostgreSQL lists a session's state; of MySQL's some is learned from statements, and ids of statements are mapped",
         &[
             "proxy/src/mysql/user_variables.rs",

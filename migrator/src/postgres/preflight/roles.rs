@@ -32,7 +32,9 @@ const OF_SERVICE: &str = "SELECT format(CASE WHEN s.deptype = 'a' THEN '%s has a
      CROSS JOIN LATERAL pg_catalog.pg_identify_object(s.classid, s.objid, s.objsubid) i
      WHERE s.refclassid = 'pg_catalog.pg_authid'::regclass AND r.rolname = ANY ($1::text[])
        AND s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-       AND s.objid >= 16384 AND s.deptype IN ('a', 'o', 'r')
+       AND (s.objid >= 16384 OR s.deptype = 'a' AND s.classid = 'pg_catalog.pg_namespace'::regclass
+           AND s.objid = pg_catalog.to_regnamespace('public'))
+       AND s.deptype IN ('a', 'o', 'r')
        AND (s.deptype = 'a' AND s.classid <> 'pg_catalog.pg_default_acl'::regclass) = $2::bool
        AND coalesce(i.schema, '') NOT IN ('pg_catalog', 'information_schema', 'headgate')
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = s.classid AND d.objid = s.objid
