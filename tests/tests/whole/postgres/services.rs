@@ -214,6 +214,7 @@ async fn what_a_service_s_own_roles_have_is_named_and_does_not_break_the_schema_
     let mut app = client(&world.headgate, LOGINS[0]).stay();
     write(&mut app, &world, &world.source, 1).await;
     client(&world.headgate, LOGINS[1]).ask("select 1").await.expect("let in");
+    world.check().await;
     let report = world.row("CUTOVER MIGRATION m WITH (max_hold = '10s', waive_accounts = 'admin')").await;
     assert_eq!(report.get("outcome").map(String::as_str), Some("switched"), "{report:?}");
     write(&mut app, &world, &world.target, 2).await;
