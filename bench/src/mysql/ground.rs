@@ -7,11 +7,19 @@ use tests::mysql::disposable::{Kind, Options, Server, find};
 
 /// Starts MySQL 9.7 as a careful person would run it for this size of machine; the same for all contenders.
 pub(crate) async fn server() -> Mysql {
+    server_with(&[]).await
+}
+
+/// The same with further settings.
+pub(crate) async fn server_with(more: &[(&str, &str)]) -> Mysql {
     let binaries = find(Kind::Mysql97).unwrap_or_else(|error| panic!("{error}"));
     let mut options = Options::new(binaries);
     for (name, value) in
         [("innodb-buffer-pool-size", "1G"), ("innodb-redo-log-capacity", "2G"), ("max-allowed-packet", "64M")]
     {
+        options = options.set(name, value);
+    }
+    for (name, value) in more {
         options = options.set(name, value);
     }
     let server = Server::start(options).await;

@@ -45,13 +45,16 @@ pub(crate) async fn run(quick: bool) {
     } else {
         Size { data: Data { tables: 4, rows: 250_000 }, seconds: 5, rounds: 3, threads: &[1, 16, 64] }
     };
-    let server = ground::server().await;
+    let (authority, folder) = (Authority::new(), Folder::new("sysbench"));
+    let shown = authority.sign_openly("bench", Says { hosts: &["localhost", "127.0.0.1"], ..Says::default() });
+    let files = [&authority.file(), &shown.0, &shown.1].map(|path| path.display().to_string());
+    // sysbench looks at the certificate of whoever it speaks to.
+    let [ca, certificate, key] = &files;
+    let server = ground::server_with(&[("ssl-ca", ca), ("ssl-cert", certificate), ("ssl-key", key)]).await;
     create(&server).await;
     load::fill(server.port(), DATABASE, size.data).await;
     contest(&server, &size, "no TLS", None).await;
 
-    let (authority, folder) = (Authority::new(), Folder::new("sysbench"));
-    let shown = authority.sign_openly("bench", Says { hosts: &["localhost", "127.0.0.1"], ..Says::default() });
     for (from, to) in [(&shown.0, "client-cert.pem"), (&shown.1, "client-key.pem"), (&authority.file(), "cacert.pem")] {
         fs::copy(from, folder.path().join(to)).expect("the folder is ours");
     }
