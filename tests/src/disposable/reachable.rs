@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::ground::{ground, new_folder, open_to_all};
+use super::ground::{Account, ground, new_folder, open_to_all};
 use super::process::run;
 use super::{Error, while_doing};
 
@@ -54,6 +54,17 @@ pub(crate) async fn kept(name: &str, make: impl AsyncFnOnce(&Path) -> Result<(),
     } else {
         Err(Error::Failed { what: format!("{} belongs to somebody else", folder.display()), output: String::new() })
     }
+}
+
+/// A new folder `data` in another one, of the account that servers run as.
+pub(crate) fn data_folder(work: &Path, account: Option<&Account>) -> Result<PathBuf, Error> {
+    let data = work.join("data");
+    let made = fs::create_dir(&data).and_then(|()| match account {
+        Some(account) => chown(&data, Some(account.uid), Some(account.gid)),
+        None => Ok(()),
+    });
+    while_doing(made, || format!("creating {}", data.display()))?;
+    Ok(data)
 }
 
 /// Copies what a folder holds into another.

@@ -1,14 +1,13 @@
 //! The data directory that a new server begins with: made once, then copied, because making one takes seconds.
 
 use std::fs::{self, File};
-use std::os::unix::fs::chown;
 use std::path::PathBuf;
 use std::process::Stdio;
 
 use super::command;
 use crate::disposable::ground::Account;
 use crate::disposable::process::run;
-use crate::disposable::reachable::{identity, kept};
+use crate::disposable::reachable::{data_folder, identity, kept};
 use crate::disposable::{Error, while_doing};
 
 use super::binaries::{Binaries, Kind};
@@ -28,12 +27,7 @@ pub(super) async fn template(binaries: &Binaries, account: Option<&Account>) -> 
     let recipe = (statements.as_str(), arguments);
     let name = identity(&binaries.root, &program, recipe, binaries.kind.folder())?;
     kept(&format!("headgate-template-{name}"), async |work| {
-        let data = work.join("data");
-        let made = fs::create_dir(&data).and_then(|()| match account {
-            Some(account) => chown(&data, Some(account.uid), Some(account.gid)),
-            None => Ok(()),
-        });
-        while_doing(made, || format!("creating {}", data.display()))?;
+        let data = data_folder(work, account)?;
         let script = work.join("first.sql");
         while_doing(fs::write(&script, &statements), || format!("writing {}", script.display()))?;
         let mut server = command(binaries, account, &data);

@@ -2,13 +2,12 @@
 //! a second of a processor.
 
 use std::fs;
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::disposable::ground::Account;
 use crate::disposable::process::run;
-use crate::disposable::reachable::{identity, kept};
+use crate::disposable::reachable::{data_folder, identity, kept};
 use crate::disposable::{Error, while_doing};
 
 use super::binaries::Binaries;
@@ -32,12 +31,7 @@ pub(super) async fn template(
     let label = format!("postgres-{}", binaries.version);
     let name = identity(&binaries.root, &binaries.program("initdb"), ARGUMENTS, &label)?;
     kept(&format!("headgate-template-{name}"), async |work| {
-        let data = work.join("data");
-        let made = fs::create_dir(&data).and_then(|()| match account {
-            Some(account) => chown(&data, Some(account.uid), Some(account.gid)),
-            None => Ok(()),
-        });
-        while_doing(made, || format!("creating {}", data.display()))?;
+        let data = data_folder(work, account)?;
         initdb.args(ARGUMENTS).arg("-D").arg(data);
         run(initdb, "initdb").await
     })
